@@ -252,11 +252,16 @@ def test_a_still_that_a_page_may_save_is_replaced_after_a_change(
     assert shell.published[1:] == [
         ({"text/plain": "number 1", "text/html": still(display, 1, "<b>1</b> still")}, True)
     ]
-    # Its clock goes on without a change. It is saved as well where a page has it out of sight.
+    # No page has reported that it has the view, and the kernel would have heard it.
+    display.changed()
     display._saved_at = at
+    display.save_if_due(at + shown._ANSWER_SECONDS + 1, 0.0)
+    assert len(shell.published) == 2
+    # Its clock goes on without a change. It is saved as well where a page has it out of sight.
+    [widget] = widgets
+    widget.say(kind="ping", page="p", seen=False)
     display.save_if_due(at + shown.CLOCK_STILL_SECONDS, 0.0)
     assert len(shell.published) == 3
-    [widget] = widgets
     assert widget.saved == 2
     # A page that updates do not reach asks for it.
     widget.say(kind="still", page="p")
@@ -284,6 +289,10 @@ def test_what_can_be_pressed_at_the_end_stays_live_and_may_begin_again(
     assert widget.html == "<b>0</b>"
     assert not widget.live
     assert not threads("nbqueue-views")
+    # An output that is collapsed for a while is not in the page.
+    widget.say(kind="ping", page="p")
+    widget.say(kind="gone", page="p")
+    assert not widget.is_closed
     # An action that changes it, and one that begins the work again.
     widget.say(kind="act", action="count", page="p", number=1)
     wait_until(lambda: widget.html == "<b>1</b>")
@@ -430,8 +439,13 @@ def test_a_view_that_is_cleared_away_is_sent_nothing(shell: Shell, widgets: list
 def test_an_action_that_fails_says_so_in_the_view_until_the_next(
     shell: Shell, widgets: list[Widget]
 ) -> None:
-    show(Counting(), shell)
+    display = show(Counting(), shell)
     [widget] = widgets
+    for content in (None, 1, "x", []):  # not from our script
+        display._on_message(widget, content, [])
+    for page in range(100):
+        widget.say(kind="ping", page="p" * 1_000 + str(page))
+    assert sum(map(len, display._pages)) < 1_000
     widget.say(kind="act", action="jump", args={})
     wait_until(lambda: "ValueError: cannot jump" in widget.html)
     assert EVIL not in widget.html

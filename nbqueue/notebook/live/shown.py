@@ -24,8 +24,10 @@ SILENCE_SECONDS = 30.0
 STILL_SECONDS = 9.0  # looked at once a second
 CLOCK_STILL_SECONDS = 60.0
 _ABSENCE_SECONDS = 120.0  # browsers let a hidden page report once a minute
+_ANSWER_SECONDS = 15.0  # a page reports a new view at once
 _MOST_STILLS = 200
 _MOST_PAGES = 8
+_LONGEST_PAGE = 40
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 _settled: deque[Shown] = deque()
@@ -60,6 +62,7 @@ class Shown:
         self._pages: set[str] = set()
         self._seen_at = self._heard_at = time.monotonic()
         self._is_seen = True
+        self._was_reported = False
         self.is_open = False
         self.is_dirty = False
         self._is_following = False
@@ -82,7 +85,12 @@ class Shown:
             )
         with self._lock:
             self.is_open = is_live
-            self.save_still(update=False)
+            try:
+                self.save_still(update=False)
+            except BaseException:
+                self.is_open = False
+                self.close()
+                raise
             if is_live:
                 self._open()
             elif self._widget is not None:
@@ -222,7 +230,8 @@ class Shown:
         due = STILL_SECONDS if self._has_news else CLOCK_STILL_SECONDS
         if now - self._saved_at < due or self._widget is None or not self._is_in_page:
             return
-        if now - max(self._heard_at, hearing_since) > _ABSENCE_SECONDS:
+        absence = _ABSENCE_SECONDS if self._was_reported else _ANSWER_SECONDS
+        if now - max(self._heard_at, hearing_since) > absence:
             return
         with self._lock:
             if self.is_open:
@@ -230,8 +239,10 @@ class Shown:
 
     # --- From the page --------------------------------------------------------------------------
 
-    def _on_message(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
-        kind, page = content.get("kind"), str(content.get("page", ""))
+    def _on_message(self, widget: Any, content: Any, buffers: Any) -> None:
+        if not isinstance(content, dict):
+            return
+        kind, page = content.get("kind"), str(content.get("page", ""))[:_LONGEST_PAGE]
         if kind == "ping":
             self._pinged(page, is_seen=content.get("seen") is not False)
         elif kind == "gone":
@@ -277,7 +288,8 @@ class Shown:
 
     def _pinged(self, page: str, *, is_seen: bool = True) -> None:
         self._heard_at = time.monotonic()
-        if page:
+        self._was_reported = True
+        if page and len(self._pages) < _MOST_PAGES:
             self._pages.add(page)
         if is_seen:
             self._seen_at = self._heard_at
@@ -285,11 +297,13 @@ class Shown:
                 self._see(True)
 
     def _gone(self, page: str) -> None:
-        """Note that a page no longer has the view: it was settled there, or cleared."""
+        """Note that a page no longer has the view: it was settled there, cleared or collapsed."""
         self._pages.discard(page)
         if self._pages:
             return
         if not self.is_open:
+            if self._keeps_buttons:
+                return  # a collapsed output comes back
             if self in _settled:
                 _settled.remove(self)
             self.close()
