@@ -205,7 +205,7 @@ def test_results_of_go_come_within_a_second(client: Client, redis: Any) -> None:
 @pytest.mark.parametrize(
     "count", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100)), 5_000]
 )
-def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
+def test_all_that_is_waited_for_is_looked_at_by_one_command_for_each_queue_a_second(
     client: Client, redis: Any, count: int
 ) -> None:
     futures = [client.enqueue("t", retention="1h") for _ in range(count)]
@@ -223,7 +223,8 @@ def test_all_that_is_waited_for_is_looked_at_by_one_command_a_second(
     let_time_pass(4.0)  # the number of looks in this time is measured
     seconds = time.monotonic() - begun
     more, then = looks()
-    assert 1 <= more - calls <= seconds + 2
+    queues = 2
+    assert 1 <= (more - calls) / queues <= seconds + 2
     assert (then - micros) / (more - calls) < 30_000, "a look keeps Redis for too long"
     # One in the midst of them ends.
     go, chosen = AsynqPeer(redis, "default"), futures[count // 2]
