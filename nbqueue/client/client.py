@@ -133,7 +133,8 @@ class Client(concurrent.futures.Executor):
         >>> f = q.submit(fit, lr=0.1)
         >>> f.result()                      # doctest: +SKIP
 
-        Raises `CannotPickle`, which names what cannot be sent; `ValueTooLarge` for a function that
+        Raises `TypeError` for arguments that the function does not take, unless it is an installed
+        one; `CannotPickle`, which names what cannot be sent; `ValueTooLarge` for a function that
         captures more than `connect` allows; `StoreUnreachable` if the store does not answer for
         more than 10 seconds; its subclass `SubmitUnconfirmed`, with the task's id, if the store may
         have the task; `RuntimeError` after `shutdown`.

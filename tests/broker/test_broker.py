@@ -57,6 +57,9 @@ class Lossy:
     def call(self, *calls: Any) -> Any:
         return self._connection.call(*calls)
 
+    def adapt(self, command: Any) -> Any:
+        return command
+
     def close(self) -> None:
         self._connection.close()
 

@@ -92,6 +92,10 @@ def odd_fails(n: int) -> int:
     return n
 
 
+def fit(lr: int, depth: int = 3) -> int:
+    return lr * depth
+
+
 def stored(redis: Any, future: nbqueue.TaskFuture[Any]) -> TaskMessage:
     message: TaskMessage = TaskMessage.FromString(
         redis.hget(queue_keys(future.queue).task(future.id), "msg")
@@ -108,6 +112,23 @@ class TestSubmit:
         assert future.result(timeout=WAIT) == 5
         assert (future.state, future.done(), future.cancelled()) == ("completed", True, False)
         assert repr(future) == f"<TaskFuture {future.type} completed id={future.id}>"
+
+    def test_a_call_that_the_function_does_not_take_is_not_enqueued(
+        self, client: Client, redis: Any
+    ) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: client.submit(fit, 1, dept=2),  # type: ignore[call-overload]
+            lambda: client.submit(fit),  # type: ignore[call-overload]
+            lambda: client.task(fit).submit(1, 2, 3),  # type: ignore[call-arg]
+            lambda: client.map(fit, [1], [2], [3]),
+            lambda: client.schedule(fit, "@hourly", kwargs={"lr": 1, "dept": 2}),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match=r"^fit\(lr, depth=…\): "):
+                call()
+        with pytest.raises(UsageError, match="map needs an iterable"):
+            client.map(fit)
+        assert not [key for key in redis.keys("*") if b"{default}" in key]
 
     def test_function_of_main_travels(self, client: Client, worker: ThreadWorker) -> None:
         factor = 3

@@ -158,7 +158,7 @@ def test_what_was_never_sent_is_only_unreachable(lab: Any, q: Client) -> None:
 
 def test_a_level_that_there_is_not_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     url = f"embedded://{tmp_path / 's'}"
-    with pytest.raises(UsageError, match="durability='disk' must be None, 'fsync'"):
+    with pytest.raises(UsageError, match="durability='disk' must be 'fsync' or 'replicated'"):
         nbqueue.connect(url, durability="disk")  # type: ignore[arg-type]
     with pytest.raises(StoreUnsuitable, match="an embedded store has no replicas"):
         nbqueue.connect(url, durability="replicated")

@@ -168,7 +168,7 @@ def _command(words: tuple[str, ...]) -> click.Command:
 
 
 # Commands that would not return. That of a worker checks its options, and then lacks a store.
-_LONG = {("demo",)}
+_LONG = {("demo",), ("latency",)}
 TEXTS = [DIGITS, "9" * 400, f"a={DIGITS}", "9" * 400 + "GB", DIGITS + "s", "-1", "nan", "inf", "",
          " ", "1e999", "\x1b[2J", "0001-01-01", "9999-12-31T23:59:59"]  # fmt: skip
 

@@ -210,6 +210,7 @@ def updated(
     else:
         fn, _ = undecorated(fn)
         call = PreparedCall(session, ResolvedOptions(TaskOptions(queue=queue)), fn)
+        call.shapes.check(some, more)
         message.type = call.code.name
         arguments = dump_arguments(some, more, callee=message.type, fn=fn)
         if message.unique_key:

@@ -43,6 +43,7 @@ def schedule_call(
             "numbers: make a generator in the function, numpy.random.default_rng()"
         )
     call = PreparedCall(session, terms, fn)
+    call.shapes.check(args, kwargs)
     arguments = dump_arguments(args, kwargs, callee=call.code.name, fn=call.fn)
     session.check_value(len(arguments), f"the arguments of {call.code.name}")
     digest = call_digest(call.fn, args, kwargs)

@@ -11,6 +11,7 @@ from nbqueue.calls.call_extensions import Seed
 from nbqueue.calls.detached import describe_body
 from nbqueue.calls.functions import Code, dump_function
 from nbqueue.client.futures.task_facts import TaskFacts
+from nbqueue.client.submitting.call_shapes import CallShapes
 from nbqueue.client.submitting.prepared_task import PreparedTask
 from nbqueue.client.submitting.resolved_options import ResolvedOptions
 from nbqueue.runtime.buffers import LARGE, Body, parts_of
@@ -56,6 +57,7 @@ class PreparedCall(PreparedTask):
         super().__init__(session, resolved, facts)
         self.fn = fn
         self.code: Code = code
+        self.shapes = CallShapes(fn, by_reference=code.by_reference)
         self.fingerprint, self.blob = code.fingerprint, code.blob
         self.flags = (
             payloads.COROUTINE * code.is_coroutine

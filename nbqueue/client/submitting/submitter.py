@@ -71,6 +71,7 @@ class Submitter:
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> TaskFuture[T]:
         """Enqueue ``fn(*args, **kwargs)``; see `Client.submit`."""
         call = self._call(fn)
+        call.shapes.check(args, kwargs)
         code = call.code
         arguments = dump_call(args, kwargs, callee=code.name, fn=call.fn, imports=code.imports)
         if call.is_unique:
@@ -96,6 +97,11 @@ class Submitter:
             raise UsageError("task_id= names one task, and a map makes many: leave it out")
         if call.is_unique:
             raise UsageError("unique= looks at one task at a time: use submit for each of them")
+        if not iterables:
+            raise UsageError(
+                "map needs an iterable of arguments; submit makes one call without any"
+            )
+        call.shapes.check(iterables, {})
         group_id = session.ids.make()
         group: TaskGroup[T] = TaskGroup(session, group_id, call.facts)
         recorder = TaskGroupRecorder(
