@@ -311,7 +311,7 @@ def test_a_task_opens_from_the_panel_with_all_about_it(lab: Lab) -> None:
     lab.page.get_by_label("State", exact=True).select_option("archived")
     lab.wait_text("newest first")
     lab.button("Show the task bad").click()
-    for text in ("Arguments", "fail(number=1)", "odd number 1", "Attempts that ended"):
+    for text in ("Call", "fail(number=1)", "odd number 1", "Attempts that ended"):
         lab.wait_text(text)
     run = lab.page.get_by_role("button", name="Run", exact=False).first
     assert run.get_attribute("aria-label")
