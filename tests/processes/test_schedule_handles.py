@@ -17,7 +17,7 @@ KEYS = queue_keys("default")
 UTC = timezone.utc
 
 
-def add(a: int, b: int = 0) -> int:
+def add(a: int = 0, b: int = 0) -> int:
     return a + b
 
 

@@ -85,7 +85,7 @@ def test_a_message_has_the_keys_of_its_payload(client: Client) -> None:
 
 
 def test_without_the_code_arguments_are_named_by_position(client: Client, redis: Any) -> None:
-    def gone(lr: float) -> None: ...
+    def gone(lr: float, **more: int) -> None: ...
 
     f = client.submit(gone, 0.5, x=1)
     for key in redis.scan_iter(KEYS.code(b"\0" * 16).replace("00" * 16, "*")):
