@@ -53,7 +53,8 @@ def test_a_card_is_saved_as_it_is_and_needs_no_kernel(lab: Lab) -> None:
     lab.open(
         SETUP,
         "f = q.options(name='$5 and $6').submit(steps, 3)\nf",
-        "g = q.options(name='sweep').map(nap, [0, 2, 300])\ng",
+        # Later tests have the same store: it does not take one of their slots for long.
+        "g = q.options(name='sweep', timeout=45).map(nap, [0, 2, 300])\ng",
     )
     lab.run_all()
     lab.wait_text("active")
