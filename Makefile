@@ -24,13 +24,13 @@ demo: $(VENV)/.demo  ## Search for the best classifier of digits, on two workers
 	$(BIN)/nbqueue demo
 
 # In the order of the folders: the long files of browsers and notebooks come early.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test: lint  ## Check style, types and imports, and run all tests, including the notebooks
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.test  ## Run the slow tests
-	$(PYTEST) -m slow
+	$(PYTEST) --dist worksteal -m slow
 
 # Tests that depend on the server: scripts, connections, outages.
 STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $(wildcard tests/processes/test_*store*.py) \
@@ -38,7 +38,7 @@ STORE_TESTS := tests/broker tests/conformance tests/transport tests/properties $
 
 test-server: $(VENV)/.test  ## Run the tests of the store on another server, by default redis-server on PATH
 	NBQUEUE_REDIS_SERVER="$(or $(SERVER),$(shell command -v redis-server))" \
-		$(PYTEST) -m "not slow" $(STORE_TESTS)
+		$(PYTEST) --dist loadfile -m "not slow" $(STORE_TESTS)
 
 test-pythons:  ## Run the tests on each Python found, with the newest dependencies; TESTS="tests/unit" selects
 	$(PYTHON) tests/support/pythons.py $(TESTS)
