@@ -7,10 +7,13 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
 
 from nbqueue.executor import pipe, signals
 from nbqueue.executor.run_task import Interrupted
 from nbqueue.runtime.process_memory import give_back
+
+_AGAIN_AFTER: Final = (0.05, 0.2, 0.75)
 
 
 def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
@@ -36,7 +39,8 @@ def watch(control: int, interrupt: Callable[[int, int], None]) -> None:
 def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
     """Return a function that interrupts the main thread by a signal.
 
-    It works even in a system call.
+    It works even in a system call. A signal that comes just before one does not end it, and is
+    sent again.
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
@@ -50,8 +54,14 @@ def by_signal(interrupted: Interrupted) -> Callable[[int, int], None]:
     def interrupt(number: int, reason: int) -> None:
         interrupted.reason = reason
         interrupted.asked = number
-        if main is not None:
-            signal.pthread_kill(main, signal.SIGUSR1)
+        for seconds in _AGAIN_AFTER:
+            if main is not None:
+                signal.pthread_kill(main, signal.SIGUSR1)
+            if interrupted.number != number:
+                return  # it has not begun, or has ended
+            threading.Event().wait(seconds)
+            if interrupted.asked != number:
+                return
 
     return interrupt
 

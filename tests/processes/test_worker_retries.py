@@ -302,6 +302,18 @@ def test_a_task_can_be_cancelled_while_its_executor_starts(lab: Any, fn: Any) ->
 
 
 @pytest.mark.slow
+def test_a_task_can_be_cancelled_at_the_moment_when_it_begins(lab: Any) -> None:
+    for _ in range(20):
+        with lab.worker(concurrency=1):
+            task = lab.submit(sleep_long, lab.mark_file("said"))
+            # Its executor may have begun it, and the supervisor not know yet.
+            lab.wait_for(task, "active")
+            lab.redis.publish("asynq:cancel", task)
+            lab.wait_for(task, "archived", seconds=3)
+            assert lab.outcomes(task) == ["archived"]
+
+
+@pytest.mark.slow
 def test_a_coroutine_cancelled_before_its_first_step_leaves_its_neighbours_alone(lab: Any) -> None:
     async def block(path: str, seconds: float) -> str:
         with open(path, "a") as file:

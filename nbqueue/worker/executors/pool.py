@@ -160,11 +160,11 @@ class Pool:
             return
         is_first = next(iter(executor.attempts)) == attempt.number
         if executor.kind == SYNC and not (is_first and executor.ready):
-            # It has not begun, so take it back instead.
+            # Take it back, unless it has just begun, which the executor has yet to report.
             self._take_back(executor)
             if attempt in self._ready:
                 self.interrupt(attempt, reason)
-            return
+                return
         executor.interrupt(attempt, reason)
         self._reaper.after_interrupt(executor, attempt)
 
