@@ -63,10 +63,7 @@ class SentinelGroup:
         self.servers.append(server)
         if master is not None:
             with self.client(server) as client:
-                # On a slow machine the Sentinels may have made it the master meanwhile.
-                wait_until(
-                    lambda: client.info("replication").get("master_link_status", "up") == "up"
-                )
+                wait_until(lambda: client.info("replication")["master_link_status"] == "up")
         return server
 
     def _start_sentinel(self, number: int, quorum: int) -> None:
